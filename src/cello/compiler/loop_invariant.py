@@ -57,6 +57,11 @@ def loop_invariant(
             found[k] = next(iter(weights.values())).new_full((), size(str(name), inputs, hidden))
         elif op in TORCH_RESHAPING:
             found[k] = TORCH_RESHAPING[op](found[args[0]], tuple(size(each, inputs, hidden) for each in shape))
+        elif op == "constant":
+            found[k] = number
         else:
-            found[k] = number if op == "constant" else TORCH[op](*[found[a] for a in args])
+            given = [found[a] for a in args]
+            if not any(isinstance(each, Tensor) for each in given):  # numbers that stand side by side in a sum
+                given = [next(iter(weights.values())).new_full((), each) for each in given]
+            found[k] = TORCH[op](*given)
     return found

@@ -23,6 +23,7 @@ from cello.compiler.triton.scan import clips_and_tensors
 from cello.compiler.triton.spaces import Sizes
 from cello.compiler.triton.verdicts import Verdict
 from real_cells.filters import leg_s_cell
+from sized_cells import Building
 
 pytest.importorskip("triton")
 pytestmark = pytest.mark.usefixtures("interpreted")
@@ -70,6 +71,29 @@ def test_so_is_one_of_tensors_of_bfloat16_with_masks_and_one_without_derivatives
 def test_so_is_one_whose_true_values_follow_from_digits_that_are_rounded() -> None:
     """A memory of polynomials, whose first steps are large."""
     assert tried(leg_s_cell, 8, "bf16 checked", Tiling(4, 16, 4)).right
+
+
+def cancelling() -> Cell:
+    """An RNN whose output is what is left of two large numbers, which has few digits in float32."""
+    b = Building()
+    x, h = b.x(), b.state("h")
+    new = b("add", b("tanh", b.affine("h", ("W", "H,D", x), ("U", "H,H", h))), b.number(1e4))
+    left = b("sub", b("mul", new, new), b.number(1e8))
+    return b.cell("cancelling", {"h": b("mul", left, b.number(5e-5))}, "W U b")
+
+
+def test_so_is_one_of_a_cell_that_float32_itself_computes_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's operations, which would take its place, round as it does."""
+    assert tried(cancelling()).right
+    right = proof.run_forward
+
+    def wrong(*given: Any, **how: Any) -> Forward:
+        found = right(*given, **how)
+        found[0].mul_(1.5)
+        return found
+
+    monkeypatch.setattr(proof, "run_forward", wrong)
+    assert tried(cancelling()).found == "forward"
 
 
 def test_each_pass_is_run_within_what_tries_it() -> None:

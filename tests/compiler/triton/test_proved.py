@@ -259,6 +259,81 @@ def test_a_kernel_that_ends_its_launch_is_an_error_and_not_tried_again(
         assert taken(ASKED, HERE) == pair(MEMORY, CLUSTER)
 
 
+def test_kernels_that_are_known_do_not_wait_while_others_are_tried(trials: Trials) -> None:
+    """A model in use would stand still for as long as another one is compiled."""
+    both, found = pair(CLUSTER, CLUSTER), list[object]()
+    assert taken(ASKED, HERE) == both
+
+    def ask() -> None:
+        found.extend((taken(ASKED, HERE), right(ASKED, both, HERE)))
+
+    meanwhile = threading.Thread(target=ask, daemon=True)
+
+    def ask_meanwhile(trying: proof.Trying) -> None:
+        meanwhile.start()
+        meanwhile.join(5)
+
+    trials.do = ask_meanwhile
+    taken(replace(ASKED, keep=False), HERE)
+    assert found == [both, True]
+    meanwhile.join(5)
+
+
+class Gpus:
+    """Stands for several GPUs, of which a new thread is on the first; notes which ones are gone to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.current, self.gone_to, self.mode = threading.local(), list[int](), 0
+        fakes: dict[str, Any] = {
+            "current_stream": lambda device: device,
+            "is_current_stream_capturing": lambda: False,
+            "device": self.device,
+            "stream": self.stream,
+            "get_sync_debug_mode": lambda: self.mode,
+            "set_sync_debug_mode": lambda mode: setattr(self, "mode", {"default": 0}.get(mode, mode)),
+        }
+        for name, fake in fakes.items():
+            monkeypatch.setattr(torch.cuda, name, fake)
+
+    @contextmanager
+    def device(self, device: torch.device) -> Iterator[None]:
+        """As torch's, which goes back to no GPU that the process has not used."""
+        before, self.current.index = getattr(self.current, "index", 0), device.index
+        yield
+        self.current.index = before
+
+    @contextmanager
+    def stream(self, of: torch.device) -> Iterator[None]:
+        """As torch's, which goes back to whichever GPU the thread was on."""
+        before = getattr(self.current, "index", 0)
+        self.gone_to.append(of.index)
+        yield
+        self.gone_to.append(before)
+
+
+def test_a_trial_on_one_gpu_takes_no_memory_of_another(trials: Trials, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus, second = Gpus(monkeypatch), replace(ASKED, device=torch.device("cuda", 1))
+    assert taken(second, HERE) == pair(CLUSTER, CLUSTER)
+    assert gpus.gone_to == [1, 1]
+
+
+def test_a_gpu_is_usable_where_torch_was_told_to_refuse_waiting(
+    trials: Trials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A launch that was refused would end the process, and be remembered as one that ended it."""
+    gpus, zeros = Gpus(monkeypatch), torch.zeros
+
+    def waiting(size: int, device: torch.device) -> torch.Tensor:
+        if gpus.mode:
+            raise RuntimeError("called a synchronizing CUDA operation")
+        return zeros(size)
+
+    monkeypatch.setattr(torch, "zeros", waiting)
+    gpus.mode = 2
+    assert proved._usable(torch.device("cuda", 1))
+    assert gpus.mode == 2
+
+
 def test_a_kernel_that_cannot_be_launched_is_tried_again_by_the_next_process(
     trials: Trials, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ from cello.compiler.triton.text import buffers_of, meetings, names_of, own_text,
 from cello.compiler.triton.tiling import bytes_left, tiling, tilings
 from interpreted import check
 from scans import case, errors, everything, wider
+from sized_cells import Building
 
 pytest.importorskip("triton")
 
@@ -49,6 +50,29 @@ def test_programs_add_up_what_all_have_found(
     monkeypatch.setattr(back_end, "tiling_of", lambda inputs: Tiling(4, 64, 4, split, 1, reread="scatter"))
     torch.set_float32_matmul_precision("high")
     check(cell, (6, 3, 3, hidden), share=2e-5, lengths=[3, 0, 2, 1, 0, 0], reverse=split == 2)
+
+
+def in_two_sums() -> Cell:
+    """Of a matrix in two sums, of which one reads a state of 32 elements too; a third has its own matrix alone."""
+    b = Building()
+    x, h, s, shared = b.x(), b.state("h"), b.state("s", "32"), b.learned("U.a", "H,H")
+    beside = b("add", b("product", shared, h), b("product", b.learned("V", "H,32"), s))
+    a = b("tanh", b("add", b("product", b.learned("W.a", "H,D"), x), beside))
+    f = b("sigmoid", b("add", b("product", b.learned("W.f", "H,D"), x), b("product", shared, b("tanh", h))))
+    g = b("sigmoid", b.affine("g", ("W", "H,D", x), ("U", "H,H", h)))
+    h = b("add", b("mul", f, h), b("mul", g, a))
+    s = b("tanh", b.affine("s", ("P", "32,D", x), ("Q", "32,32", s)))
+    return b.cell("in-two-sums", {"h": h, "s": s}, "W U V P Q b")
+
+
+@pytest.mark.usefixtures("interpreted")
+def test_sums_that_share_a_matrix_are_handed_on_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program has its rows of a matrix, or its columns."""
+    cell = in_two_sums()
+    assert len(names_of(cell, "scatter").scattered) == 1  # that of U.g
+    monkeypatch.setattr(back_end, "tiling_of", lambda inputs: Tiling(4, 64, 4, 2, 1, reread="scatter"))
+    torch.set_float32_matmul_precision("high")
+    check(cell, (6, 3, 3, 40), share=2e-5, lengths=[3, 0, 2, 1, 0, 0])
 
 
 @pytest.mark.usefixtures("interpreted")

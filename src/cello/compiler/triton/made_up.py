@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -63,6 +64,22 @@ def disturbed(batch: MadeUp, share: float) -> MadeUp:
         noise = torch.randn(value.shape, generator=generator, dtype=torch.float64, device="cpu")
         return (value.detach() * (1 + share * noise)).requires_grad_(value.requires_grad)
 
+    return _changed(batch, changed)
+
+
+def in_float32(batch: MadeUp) -> MadeUp:
+    """The same, to be computed in float32."""
+
+    def narrow(value: Tensor) -> Tensor:
+        return value.detach().float().requires_grad_(value.requires_grad)
+
+    found = _changed(batch, narrow)
+    both = [one._replace(masks={name: mask.float() for name, mask in one.masks.items()}) for one in found.replicates]
+    upstream = tuple(tuple(each.float() for each in one) for one in batch.upstream)
+    return replace(found, replicates=(both[0], both[1]), upstream=upstream)
+
+
+def _changed(batch: MadeUp, changed: Callable[[Tensor], Tensor]) -> MadeUp:
     def all_of(one: Inputs) -> Inputs:
         weights = {name: changed(value) for name, value in one.weights.items()}
         return one._replace(frames=changed(one.frames), weights=weights, state=tuple(map(changed, one.state)))

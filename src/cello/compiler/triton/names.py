@@ -297,12 +297,16 @@ class Names(StepNames):
         """The sums whose derivatives no program hands to others: it multiplies them by its own rows of their matrices,
         and each program adds up what all have found for its own units of the vectors.
 
-        Of an LSTM that is one vector of H to hand on instead of four. All have H elements, which programs share.
+        Of an LSTM that is one vector of H to hand on instead of four. All have H elements, which programs share. Sums
+        that share a matrix are all among them or none is: a program has either its rows or its columns.
         """
         if self.reread != "scatter" or self.exact or self.matrices:
             return frozenset()
-        of_units = {*self.square}
-        return frozenset(nodes for nodes, uses in self.uses.items() if all({*each} <= of_units for _, each in uses))
+        matrices, of_units = {nodes: {each for _, each in uses} for nodes, uses in self.uses.items()}, {*self.square}
+        found = {nodes for nodes, every in matrices.items() if all({*each} <= of_units for each in every)}
+        while mixed := {n for n in found for other in matrices.keys() - found if matrices[n] & matrices[other]}:
+            found -= mixed
+        return frozenset(found)
 
     def products_of(self, vector: int) -> list[tuple[int, int]]:
         """The sums with a product of a vector, and its matrices."""

@@ -22,7 +22,7 @@ from cello.compiler.triton.build import Kernels, kernels
 from cello.compiler.triton.cooperative import cooperative
 from cello.compiler.triton.launch import BatchLayout, Call, Tiling, run_backward, run_forward
 from cello.compiler.triton.machine_code import Taken
-from cello.compiler.triton.made_up import MadeUp, chained, disturbed, expected, made_up
+from cello.compiler.triton.made_up import MadeUp, chained, disturbed, expected, in_float32, made_up
 from cello.compiler.triton.names import Names
 from cello.compiler.triton.rounds import Gpu
 from cello.compiler.triton.spaces import Sizes
@@ -47,7 +47,7 @@ BATCHES = 3
 DIGITS = {"ieee": 2.0**-24, "tf32": 2.0**-11, "bf16": 2.0**-9}
 """The share of a number that is about what rounding takes of it."""
 UNSURE = 4
-"""How many times what the truth itself changes, by such shares of all that is given, is allowed too."""
+"""How many times what the truth itself changes, by such shares of all that is given or in float32, is allowed too."""
 LEAST = 0.05
 """The share of all derivatives' root mean square below which those of a tensor are not told from it."""
 TENSORS = ("frames", "wide", "inner", "invariant", "first")
@@ -119,11 +119,18 @@ def proved(asked: Asked, pair: Pair, gpu: Gpu, given: Given, trying: Trying) -> 
         found = computed(asked, pair, gpu, batch, given, trying)
         verdict = compared(found, true, batch.first_tile, bounds)
         if not verdict.right:
-            near = expected(disturbed(batch, DIGITS[asked.precision.removesuffix(" checked")]), derivatives=asked.keep)
-            verdict = compared(found, true, batch.first_tile, bounds, errors(near, true, batch.first_tile))
+            verdict = compared(found, true, batch.first_tile, bounds, _unsure(asked, batch, true))
         if verdict.right or NOT_FINITE in verdict.why:
             break
     return verdict
+
+
+def _unsure(asked: Asked, batch: MadeUp, true: dict[str, Tensor]) -> dict[str, float]:
+    """By how much the truth itself changes where its digits do, or it is computed in float32."""
+    digits = DIGITS[asked.precision.removesuffix(" checked")]
+    others = [expected(each, derivatives=asked.keep) for each in (disturbed(batch, digits), in_float32(batch))]
+    of_each = [errors({name: each.double() for name, each in one.items()}, true, batch.first_tile) for one in others]
+    return {name: max(shares[name] for shares in of_each) for name in true}
 
 
 def computed(

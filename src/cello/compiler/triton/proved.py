@@ -23,6 +23,7 @@ from cello.compiler.triton import made_up, proof, verdicts
 from cello.compiler.triton.build import without_slp
 from cello.compiler.triton.choice import of_pass, ways
 from cello.compiler.triton.cooperative import launch_options
+from cello.compiler.triton.launch import launched_on
 from cello.compiler.triton.machine_code import release
 from cello.compiler.triton.proof import Asked, Given, Pair, Way
 from cello.compiler.triton.remembered import key_of
@@ -95,11 +96,14 @@ def taken(asked: Asked, here: Here) -> Pair | str:
     """The first kernels that give right numbers here, or what is wrong with the first if none of those that are tried
     do. A warning tells which did not, and what is taken instead.
 
-    Nothing is tried while a CUDA graph is captured, which would end it.
+    Nothing is tried while a CUDA graph is captured, which would end it. Where others are tried meanwhile, what is known
+    need not wait.
 
     Raises:
         BackendError: a kernel did not end, or ended so that this process can use the GPU no more.
     """
+    if (known := _TAKEN.get(asked)) is not None:
+        return known
     with _LOCK:
         if asked not in _TAKEN:
             if capturing(asked):
@@ -116,6 +120,8 @@ def right(asked: Asked, pair: Pair, here: Here) -> bool:
     Raises:
         BackendError: as ``taken``.
     """
+    if (known := _JUDGED.get((asked, pair))) is not None:
+        return known.right
     with _LOCK:
         if (asked, pair) not in _JUDGED:
             if capturing(asked):
@@ -265,7 +271,8 @@ def _tried(asked: Asked, pair: Pair, here: Here, key: str) -> Verdict:
 
 
 def _prove(asked: Asked, pair: Pair, here: Here, stream: torch.cuda.Stream | None, trial: _Trial) -> Verdict:
-    with torch.cuda.stream(stream) if stream else nullcontext(), _may_wait(asked.device):
+    # a new thread is on GPU 0: torch, going back to a stream there, would take memory of it for this process
+    with launched_on(asked.device), torch.cuda.stream(stream) if stream else nullcontext(), _may_wait(asked.device):
         return proof.proved(asked, pair, here.gpu, here.given, trial.trying)
 
 
@@ -281,7 +288,8 @@ def _lost(asked: Asked, pair: Pair, here: Here, key: str, verdict: Verdict) -> B
 def _usable(device: torch.device) -> bool:
     """Whether the process can still use a GPU."""
     try:
-        torch.zeros(1, device=device).cpu()
+        with _may_wait(device):
+            torch.zeros(1, device=device).cpu()
     except RuntimeError:
         return False
     return True
