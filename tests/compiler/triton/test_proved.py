@@ -353,9 +353,19 @@ def test_a_kernel_that_cannot_be_launched_is_tried_again_by_the_next_process(
 
 
 @pytest.mark.parametrize("within", [True, False])
-def test_memory_that_is_full_says_nothing_of_a_kernel(within: bool, trials: Trials) -> None:
-    trials.do = failing(torch.OutOfMemoryError("CUDA out of memory"), within=within)
-    with pytest.raises(torch.OutOfMemoryError):
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("CUDA error: operation not permitted when stream is capturing"),
+    ],
+    ids=["memory", "capture"],
+)
+def test_memory_that_is_full_or_another_threads_graph_says_nothing_of_a_kernel(
+    error: Exception, within: bool, trials: Trials
+) -> None:
+    trials.do = failing(error, within=within)
+    with pytest.raises(type(error)):
         taken(ASKED, HERE)
     assert not [*verdicts.folder().glob("*")]
     trials.do = lambda trying: None

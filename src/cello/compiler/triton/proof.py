@@ -119,7 +119,11 @@ def proved(asked: Asked, pair: Pair, gpu: Gpu, given: Given, trying: Trying) -> 
         found = computed(asked, pair, gpu, batch, given, trying)
         verdict = compared(found, true, batch.first_tile, bounds)
         if not verdict.right:
-            verdict = compared(found, true, batch.first_tile, bounds, _unsure(asked, batch, true))
+            try:
+                unsure = _unsure(asked, batch, true)
+            except Exception as error:
+                raise NoTruthError from error
+            verdict = compared(found, true, batch.first_tile, bounds, unsure)
         if verdict.right or NOT_FINITE in verdict.why:
             break
     return verdict

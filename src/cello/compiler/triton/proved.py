@@ -262,7 +262,7 @@ def _tried(asked: Asked, pair: Pair, here: Here, key: str) -> Verdict:
         return trial.verdict
     if isinstance(trial.error, proof.NoTruthError):
         return Verdict("right", why="unknown")  # a user's run is not ended by what Cello cannot make up
-    if way is None or not isinstance(trial.error, Exception) or _out_of_memory(trial.error):
+    if way is None or not isinstance(trial.error, Exception) or _of_others(trial.error):
         raise trial.error
     reason = (str(trial.error).splitlines() or [type(trial.error).__name__])[0].rstrip(".")
     if not _usable(asked.device):
@@ -295,8 +295,10 @@ def _usable(device: torch.device) -> bool:
     return True
 
 
-def _out_of_memory(error: Exception) -> bool:
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "out of memory" in str(error)
+def _of_others(error: Exception) -> bool:
+    """Whether other work on the GPU is the reason: its memory is full, or another thread captures a CUDA graph."""
+    others = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return others or any(said in str(error) for said in ("out of memory", "stream is capturing"))
 
 
 @contextmanager
