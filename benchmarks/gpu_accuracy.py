@@ -13,12 +13,9 @@ Runs are written to benchmarks/results/gpu-accuracy.json as they end; those that
 
 from __future__ import annotations
 
-import os
-
-os.environ["TRITON_INTERPRET"] = "1"
-
 import argparse
 import json
+import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -117,6 +114,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=100, help="training clips of each label")
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
+    os.environ["TRITON_INTERPRET"] = "1"
     torch.set_num_threads(1)
     tf32_as_on_a_gpu()
     corpus, console = open_corpus(options.corpus), Console()
