@@ -23,6 +23,7 @@ from cello.compiler.triton.resources import MEMORY
 from ptx.machine import IN_ORDER, Machine, Order
 from ptx.memory import Bytes, GlobalMemory
 from ptx.text import Program, parse
+from scans import case, everything
 
 Change = Callable[[Program], Program]
 SHARES = {"highest": 1e-5, "high": 4e-3, "medium": 3e-2}
@@ -166,3 +167,14 @@ def bytes_of(tensor: Tensor) -> Bytes:
     whole = torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage())
     found: Bytes = whole[begin : begin + size * tensor.element_size()].numpy()
     return found
+
+
+def computed(
+    cell: Cell, hidden: int, precision: str, tiling: Tiling, clips: int = 5, steps: int = 3, **of_device: Any
+) -> tuple[dict[str, Tensor], list[Ran]]:
+    """Outputs and derivatives of ragged clips, run backwards, as an emulated GPU computes them."""
+    torch.set_float32_matmul_precision(precision)
+    lengths = ([steps, 0, 2] * 6)[:clips]
+    with emulated(Device(tiling=tiling, **of_device)) as used:
+        found = everything(cell, case(cell, (clips, steps, 7, hidden)), "triton", lengths=lengths, reverse=True)
+    return found, used.ran

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from cello.errors import ConfigError, TrainingError
+from cello.native import nvidia
 from cello.training import device, execution
 from cello.training.config import CorpusRef, OptimiserConfig, RunConfig
 from cello.training.device import Device, choose, computing, driver, memory_errors
@@ -268,7 +269,7 @@ def test_the_cpu_has_the_precisions_that_its_processor_has(monkeypatch: Patch) -
 
 def test_the_drivers_version_is_read_where_the_system_tells_it(monkeypatch: Patch, tmp_path: Path) -> None:
     told = tmp_path / "version"
-    monkeypatch.setattr(device, "Path", lambda path: told)
+    monkeypatch.setattr(nvidia, "Path", lambda path: told)
     for line, version in (
         ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  570.133.20  Sun Mar 30", "570.133.20"),
         ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.86.15  Release Build", "570.86.15"),

@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import import_module
-from pathlib import Path
 
 import msgspec
 import torch
 
 from cello.errors import ConfigError, TrainingError
+from cello.native.nvidia import loaded_driver
 from cello.training.config import RunConfig
 from cello.training.execution import ExecutionConfig
 
@@ -238,13 +238,8 @@ def facts(index: int) -> dict[str, str]:
 @lru_cache(maxsize=1)
 def driver() -> str:
     """The version of the NVIDIA driver; empty where the system does not tell it."""
-    try:
-        told = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        told = ""
-    found = re.search(r"Kernel Module\b.*?\s(\d+\.[\d.]+)", told)
-    if found:
-        return found[1]
+    if found := loaded_driver():
+        return found
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)

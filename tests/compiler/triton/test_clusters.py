@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 
-from cello.cells.definition import Cell
 from cello.cells.load import zoo
 from cello.compiler.scan import scan
 from cello.compiler.triton import build, choice, clusters
@@ -30,24 +29,12 @@ from scans import case, errors, everything, wider
 
 pytest.importorskip("triton")
 
-from ptx.launch import SHARES, Device, Ran, emulated
+from ptx.launch import SHARES, Device, computed, emulated
 from ptx.machine import Order
 from ptx.memory import KernelError
 from ptx.text import Program
 
 pytestmark = pytest.mark.usefixtures("filled_with_nan")
-Results = dict[str, torch.Tensor]
-
-
-def computed(
-    cell: Cell, hidden: int, precision: str, tiling: Tiling, clips: int = 5, steps: int = 3, **of_device: Any
-) -> tuple[Results, list[Ran]]:
-    """Outputs and derivatives of ragged clips, run backwards, as an emulated GPU computes them."""
-    torch.set_float32_matmul_precision(precision)
-    lengths = ([steps, 0, 2] * 6)[:clips]
-    with emulated(Device(tiling=tiling, **of_device)) as used:
-        found = everything(cell, case(cell, (clips, steps, 7, hidden)), "triton", lengths=lengths, reverse=True)
-    return found, used.ran
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from functools import partial
 
 import pytest
 import torch
@@ -24,13 +24,15 @@ from sized_cells import Building
 
 pytest.importorskip("triton")
 
-from ptx.launch import SHARES, Device, Ran, emulated
+from ptx.launch import SHARES
+from ptx.launch import computed as in_steps
 from ptx.machine import Order
 from ptx.memory import KernelError
 
 pytestmark = pytest.mark.usefixtures("filled_with_nan")
 STEPS = 5
 """So many that each place has words of two earlier steps' numbers."""
+computed = partial(in_steps, steps=STEPS)
 OF_256 = Sizes(zoo()["lstm"], 39, 256)
 H100 = rounds.Gpu(90, 227 * 1024, 132, rounds.Multiprocessor(2048, 228 * 1024))
 
@@ -80,17 +82,6 @@ def test_one_program_has_all_of_its_sums(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(back_end, "tiling_of", lambda inputs: Tiling(16, 32, 4, 1, 2, reread="scatter"))
     torch.set_float32_matmul_precision("high")
     check(zoo()["lstm"], (3, 3, 3, 20), share=2e-5, lengths=[3, 0, 2])
-
-
-def computed(
-    cell: Cell, hidden: int, precision: str, tiling: Tiling, clips: int, **of_device: Any
-) -> tuple[dict[str, torch.Tensor], list[Ran]]:
-    """Outputs and derivatives of ragged clips, as an emulated GPU computes them."""
-    torch.set_float32_matmul_precision(precision)
-    lengths = ([STEPS, 0, 2] * 6)[:clips]
-    with emulated(Device(tiling=tiling, **of_device)) as used:
-        found = everything(cell, case(cell, (clips, STEPS, 7, hidden)), "triton", lengths=lengths, reverse=True)
-    return found, used.ran
 
 
 @pytest.mark.parametrize(

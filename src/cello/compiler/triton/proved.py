@@ -6,14 +6,12 @@ alone: one that never ends is an error, not a process that hangs.
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -31,6 +29,7 @@ from cello.compiler.triton.rounds import Gpu
 from cello.compiler.triton.text import waits
 from cello.compiler.triton.verdicts import PASSES, Pass, Verdict
 from cello.errors import BackendError
+from cello.native.nvidia import loaded_driver
 
 PATIENCE_SECONDS = 180.0
 """How long a kernel of a few frames may run. One whose programs wait for each other in vain ends itself before."""
@@ -69,12 +68,8 @@ def kind_of(device: torch.device) -> Kind:
 
 def _driver() -> str:
     """The version of the NVIDIA driver, or of the CUDA that it knows where the system tells no more."""
-    try:
-        told = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        told = ""
-    if found := re.search(r"Kernel Module\b.*?\s(\d+\.[\d.]+)", told):
-        return found[1]
+    if found := loaded_driver():
+        return found
     ask: Callable[[], int] | None = getattr(torch._C, "_cuda_getDriverVersion", None)
     return f"of CUDA {ask() // 1000}.{ask() % 1000 // 10}" if ask is not None else ""
 
